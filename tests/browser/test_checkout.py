@@ -12,20 +12,25 @@ from tools.seed import LOCAL_ACCOUNTS
 PASSWORDS = {role: (email, password) for role, email, password in LOCAL_ACCOUNTS}
 
 
-def new_coupon(page: Page, discount: int) -> str:
-    """Adds a coupon as staff do; returns its code."""
+def add(page: Page, path: str, terms: dict[str, object]) -> None:
+    """Adds something as staff do."""
     email, password = PASSWORDS["staff"]
     pair = page.request.post("/auth/login", data={"email": email, "password": password}).json()
-    code = f"SPRING-{token_hex(3)}".upper()
     answer = page.request.post(
-        "/admin/coupons",
-        data={"code": code, "discountAmount": discount},
+        path,
+        data=terms,
         headers={
             "authorization": f"Bearer {pair['accessToken']}",
             "idempotency-key": token_hex(16),
         },
     )
     assert answer.ok, answer.text()
+
+
+def new_coupon(page: Page, discount: int) -> str:
+    """Adds a coupon; returns its code."""
+    code = f"SPRING-{token_hex(3)}".upper()
+    add(page, "/admin/coupons", {"code": code, "discountAmount": discount})
     return code
 
 
@@ -91,3 +96,18 @@ def test_amounts_are_those_of_the_shop(page: Page) -> None:
         page.goto("/#/cart")
     (total,) = answered.value.json()["totals"]
     expect(amount(page, "합계")).to_have_text(f"₩{total['totalAmount']:,}")
+
+
+def test_postcode_decides_what_shipping_costs_before_the_order_is_placed(page: Page) -> None:
+    sign_in_first(page)
+    surcharge = {"postcodeFrom": "63000", "postcodeTo": "63644", "amount": 3_000}
+    add(page, "/admin/shipping-fees", {"amount": 0, "surcharges": [surcharge]})
+    fill_cart(page)
+    page.goto("/#/checkout")
+    fill_address(page, "제주 제주시 첨단로 242")
+    expect(page.get_by_text("배송비")).to_have_count(0)
+    page.locator("[name='postcode']").fill("63122")
+    expect(amount(page, "배송비")).to_have_text("₩3,000")
+    page.get_by_role("button", name="결제하기").click()
+    status_is(page, "결제 완료")
+    expect(amount(page, "배송비")).to_have_text("₩3,000")

@@ -30,7 +30,7 @@ interface Content {
 
 async function read(signal: AbortSignal): Promise<Content> {
   if (account.value) {
-    const [lines, { totals }] = await Promise.all([loadCart(signal), readSummary([], signal)]);
+    const [lines, { totals }] = await Promise.all([loadCart(signal), readSummary([], undefined, signal)]);
     return { lines, totals };
   }
   const found = await Promise.all(guestLines.value.map((line) => shownOf(line, signal)));

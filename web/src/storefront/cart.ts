@@ -35,10 +35,20 @@ export async function loadCart(signal?: AbortSignal): Promise<CartLine[]> {
   return cartLines.value;
 }
 
+/** Where an order is sent, on which its shipping fee depends. */
+export interface Place {
+  country: string;
+  postcode?: string;
+}
+
 /** What an order of the cart would cost now with these coupons, as the shop computes it. */
-export function readSummary(coupons: readonly string[], signal?: AbortSignal): Promise<CartSummary> {
+export function readSummary(
+  coupons: readonly string[],
+  place?: Place,
+  signal?: AbortSignal,
+): Promise<CartSummary> {
   return call("GET /cart/summary", {
-    query: coupons.length ? { coupons: coupons.join() } : {},
+    query: { ...place, ...(coupons.length ? { coupons: coupons.join() } : {}) },
     ...(signal ? { signal } : {}),
   });
 }

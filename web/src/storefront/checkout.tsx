@@ -19,7 +19,7 @@ import { account } from "@shared/session";
 import type { ComponentChildren, TargetedEvent } from "preact";
 import { useState } from "preact/hooks";
 import { AddressFields, addressIn, AddressText, save, useAddresses } from "./addresses";
-import { cartLines, loadCart, readSummary } from "./cart";
+import { cartLines, loadCart, type Place, readSummary } from "./cart";
 import { PriceLines } from "./parts";
 import { obstacle, text } from "./sentences";
 
@@ -48,18 +48,24 @@ interface Priced {
   total: CurrencyTotal | undefined;
 }
 
-async function readPriced(coupons: readonly string[], signal: AbortSignal): Promise<Priced> {
-  const [lines, summary] = await Promise.all([loadCart(signal), readSummary(coupons, signal)]);
+async function readPriced(
+  coupons: readonly string[],
+  place: Place | undefined,
+  signal: AbortSignal,
+): Promise<Priced> {
+  const [lines, summary] = await Promise.all([loadCart(signal), readSummary(coupons, place, signal)]);
   return { lines, total: summary.totals[0] };
 }
 
 export function Checkout() {
   const [coupons, setCoupons] = useState<string[]>([]);
-  const loaded = useLoaded(
-    (signal) => readPriced(coupons, signal),
-    [account.value?.id, language.value, coupons.join()],
-  );
+  const [chosen, setPlace] = useState<Place | null>();
   const book = useAddresses();
+  const place = (chosen === undefined ? placeOf(book.data?.[0]) : chosen) ?? undefined;
+  const loaded = useLoaded(
+    (signal) => readPriced(coupons, place, signal),
+    [account.value?.id, language.value, coupons.join(), place?.postcode, place?.country],
+  );
   const { data, error } = loaded;
   const isReady = data !== undefined && (book.data !== undefined || book.error !== undefined);
   return (
@@ -79,6 +85,7 @@ export function Checkout() {
             total={data.total}
             coupons={coupons}
             addresses={book.data ?? []}
+            setPlace={setPlace}
             reload={loaded.reload}
           />
           <aside class="card stack">
@@ -104,10 +111,11 @@ interface OrderFormProps {
   total: CurrencyTotal;
   coupons: string[];
   addresses: SavedAddress[];
+  setPlace: (place: Place | null) => void;
   reload: () => void;
 }
 
-function OrderForm({ lines, total, coupons, addresses, reload }: OrderFormProps) {
+function OrderForm({ lines, total, coupons, addresses, setPlace, reload }: OrderFormProps) {
   const sending = useSending();
   const [isChanged, setChanged] = useState(false);
   const amount = total.totalAmount;
@@ -138,7 +146,7 @@ function OrderForm({ lines, total, coupons, addresses, reload }: OrderFormProps)
         onSend={place}
       >
         <h2 id="destination">{text("address")}</h2>
-        <Destination addresses={addresses} sending={sending} />
+        <Destination addresses={addresses} sending={sending} setPlace={setPlace} />
         <h2>{text("method")}</h2>
         <MethodField />
         {isLocal && <Notice>{text("simulated")}</Notice>}
@@ -161,9 +169,29 @@ async function destinationIn(
   return values.keep ? { addressId: await save(address) } : { shippingAddress: address };
 }
 
-/** A saved address, or the fields of another one. */
-function Destination({ addresses, sending }: { addresses: SavedAddress[]; sending: Sending }) {
-  const [picked, pick] = useState(addresses[0]?.id ?? "");
+function placeOf(saved: SavedAddress | undefined): Place | null {
+  if (!saved) return null;
+  const { country, postcode } = saved.address;
+  return { country: country ?? "KR", ...(postcode ? { postcode } : {}) };
+}
+
+interface DestinationProps {
+  addresses: SavedAddress[];
+  sending: Sending;
+  setPlace: (place: Place | null) => void;
+}
+
+/** A saved address, or the fields of another one; tells the page where the order would be sent. */
+function Destination({ addresses, sending, setPlace }: DestinationProps) {
+  const [picked, setPicked] = useState(addresses[0]?.id ?? "");
+  const pick = (id: string) => {
+    setPicked(id);
+    setPlace(placeOf(addresses.find((each) => each.id === id)));
+  };
+  const typed = ({ target }: TargetedEvent<HTMLElement>) => {
+    if (!(target instanceof HTMLInputElement) || target.name !== "postcode") return;
+    setPlace(target.validity.valid ? { country: "KR", postcode: target.value } : null);
+  };
   const option = (id: string, label: ComponentChildren) => (
     <label class="option" key={id}>
       <input
@@ -185,13 +213,13 @@ function Destination({ addresses, sending }: { addresses: SavedAddress[]; sendin
         </div>
       )}
       {picked === "" && (
-        <>
+        <div class="stack" onInput={typed}>
           <AddressFields address={{ recipient: account.value?.name ?? "" }} sending={sending} />
           <label class="option plain">
             <input type="checkbox" name="keep" value="yes" />
             {text("keepAddress")}
           </label>
-        </>
+        </div>
       )}
     </>
   );
