@@ -320,6 +320,7 @@ def test_finance_sees_the_ledger_and_no_address_and_acts_on_nothing(page: Page, 
     open_order(page, "finance", order)
 
     expect(section(page, "원장")).to_contain_text("CAPTURE")
+    expect(section(page, "금액 내역")).to_contain_text("부가세")
     expect(page.get_by_text("세종대로")).to_have_count(0)
     for action in ("주문 취소", "환불", "배송 준비"):
         expect(page.get_by_role("button", name=action, exact=True)).to_have_count(0)

@@ -18,7 +18,7 @@ const ORDER: OrderRecords = {
   expiresAt: "2026-11-29T16:15:00Z",
   shippingAddress: null,
   items: [{ productId: 1, productName: HOSTILE, quantity: 1, unitPrice: 1000, lineAmount: 1000 }],
-  priceLines: [],
+  priceLines: [{ kind: "GOODS", productId: 1, amount: 1000, vatAmount: 91, vatPercent: 10 }],
   payments: [{ id: "p1", status: "CAPTURED", amount: 1000, currency: "KRW", paymentMethod: "CARD", createdAt: "2026-11-29T16:00:00Z" } as OrderRecords["payments"][number]],
   refunds: [],
   disputes: [],

@@ -36,6 +36,7 @@ function Records({ of, changed }: Part) {
         <div class="stack">
           <Facts of={of} />
           <Lines of={of} />
+          <PriceLines of={of} />
           <Money of={of} />
           {has("finance") && <Postings of={of} />}
           <Shipments of={of} changed={changed} />
@@ -88,6 +89,28 @@ function Lines({ of }: { of: OrderRecords }) {
           { label: "quantity", number: true, cell: (line) => line.quantity },
           { label: "price", number: true, cell: (line) => money(line.unitPrice, of.currency) },
           { label: "amount", number: true, cell: (line) => money(line.lineAmount, of.currency) },
+        ]}
+      />
+    </Section>
+  );
+}
+
+function PriceLines({ of }: { of: OrderRecords }) {
+  return (
+    <Section title={say("priceLines")}>
+      <Table
+        of={of.priceLines}
+        label={say("priceLines")}
+        id={(line) => `${line.kind} ${line.productId}`}
+        columns={[
+          { label: "kind", cell: (line) => say(line.kind) },
+          { label: "product", cell: (line) => line.productId !== null && nameOf(of, line.productId) },
+          { label: "amount", number: true, cell: (line) => money(line.amount, of.currency) },
+          {
+            label: "vat",
+            number: true,
+            cell: (line) => line.vatAmount !== null && money(line.vatAmount, of.currency),
+          },
         ]}
       />
     </Section>
