@@ -9,7 +9,7 @@ from itertools import accumulate
 from random import Random
 
 from chaos.controlled_process import JsonObject
-from chaos.workload.client import Account, Client, Outcome, PlacedOrder
+from chaos.workload.client import Account, Client, Outcome, PlacedOrder, RetryPolicy
 from tools.seed import LOCAL_ACCOUNTS
 
 PRODUCTS = 60
@@ -29,6 +29,8 @@ COUPONS: dict[str, dict[str, int]] = {
 }
 SHIPPING_FEE = {"amount": 2_500, "freeFrom": 20_000}
 LAST_UNIT_SHARE = 0.005
+# For what a whole run rests on: faults may be active when it is sent.
+PATIENT = RetryPolicy(attempts_max=20)
 
 
 class DatasetError(RuntimeError):
@@ -124,11 +126,12 @@ class Dataset:
         if self.coupons:
             return
         fee = self.client.calls.make("add_shipping_fee", body=SHIPPING_FEE)
-        self.has_shipping_fee = (await self.client.send(fee, self.staff)).status == 201
+        sent = await self.client.send(fee, self.staff, PATIENT)
+        self.has_shipping_fee = sent.status == 201
         make, run_id = self.client.calls.make, self.client.calls.run_id
         for name, terms in COUPONS.items():
             body = {"code": f"{name}-{run_id}", "combinable": True, **terms}
-            outcome = await self.client.send(make("add_coupon", body=body), self.staff)
+            outcome = await self.client.send(make("add_coupon", body=body), self.staff, PATIENT)
             if outcome.status == 201:
                 self.coupons += (outcome.document["code"],)
 
