@@ -17,7 +17,7 @@ from shop.runtime import key_callers
 from shop.service_accounts import OPEN_KEYS_MAX
 from tests.harness import PASSWORD, MakeShop, Person, Response, ShopHarness, run_concurrently
 
-NEVER = {"auth", "docs", "pages", "payments", "users"}  # the groups that no key is for
+NEVER = {"auth", "docs", "pages", "payments", "shipments", "users"}  # the groups that no key is for
 
 
 def service(admin: Person, role: str = "staff") -> int:
