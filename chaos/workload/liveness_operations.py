@@ -48,6 +48,11 @@ NOT_SENT: Mapping[str, str] = {
     ),
     "show_web_asset": "a static file, which a run does without",
     "reset_password": "needs the token in a mail; e2e group accounts",
+    "receive_tracking": "the carrier signs its requests; test_shipment_webhook.py",
+    **dict.fromkeys(
+        ("resolve_alert", "read_dead_letter", "drop_dead_letter"),
+        "needs what only a fault leaves behind; test_operator_alerts.py",
+    ),
 }
 
 Request = tuple[Call, Account | None]
@@ -167,6 +172,8 @@ class LivenessOperations:
             ),
             "close_customer": self._close_customer,
             "list_entries": self._plain("list_entries", admin),
+            "list_alerts": self._plain("list_alerts", admin),
+            "list_dead_letters": self._plain("list_dead_letters", admin),
             "begin_second_factor": self._begin_second_factor,
             "confirm_second_factor": self._confirm_second_factor,
             "remove_second_factor": self._with_factor("remove_second_factor"),
