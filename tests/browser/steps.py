@@ -54,8 +54,15 @@ def status_is(page: Page, text: str) -> None:
     expect(page.locator("main header .badge")).to_have_text(text, timeout=60_000)
 
 
-def number_of_orders(page: Page) -> int:
+def listed_orders(page: Page) -> list[str]:
+    """The addresses of the customer's newest orders, of which a page has ten at most."""
     page.goto("/#/orders")
     expect(page.get_by_role("heading", name="주문 내역")).to_be_visible()
     expect(page.locator(".order-row, .empty").first).to_be_visible()
-    return page.locator(".order-row").count()
+    rows = page.locator(".order-row").all()
+    return [row.get_attribute("href") or "" for row in rows]
+
+
+def is_one_more(after: list[str], before: list[str]) -> bool:
+    """Whether exactly one order was placed between two looks at the list."""
+    return after[0] not in before and after[1:] == before[: len(after) - 1]

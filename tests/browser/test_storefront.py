@@ -13,7 +13,8 @@ from functions.web.handler import PAGES
 from tests.browser.steps import (
     check_out,
     fill_cart,
-    number_of_orders,
+    is_one_more,
+    listed_orders,
     sign_in,
     sign_in_first,
     status_is,
@@ -49,7 +50,7 @@ def test_visitor_buys_signs_in_on_the_way_and_cancels(page: Page, context: Brows
 
 def test_order_whose_response_is_lost_is_placed_once(page: Page) -> None:
     sign_in_first(page)
-    before = number_of_orders(page)
+    before = listed_orders(page)
     fill_cart(page)
     lost: list[str] = []
 
@@ -66,7 +67,7 @@ def test_order_whose_response_is_lost_is_placed_once(page: Page) -> None:
     status_is(page, "결제 완료")
     assert len(lost) == 3
     assert len({*lost}) == 1
-    assert number_of_orders(page) == before + 1
+    assert is_one_more(listed_orders(page), before)
 
 
 def test_catalogue_of_a_failing_shop_says_so_and_recovers(page: Page) -> None:
